@@ -21,7 +21,8 @@ OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 #: Fast under emulation: does not probe for missing devices, and calls the one card eth0.
 CMDLINE = (
     "console=ttyS0 quiet net.ifnames=0 nokaslr mitigations=off audit=0 no_timer_check "
-    "tsc=reliable random.trust_cpu=on panic=5"
+    "tsc=reliable random.trust_cpu=on panic=5 init_on_alloc=0 lsm=capability "
+    "randomize_kstack_offset=off"
 )
 ROOT_CMDLINE = "lab.root root=/dev/vda rw fsck.mode=skip systemd.show_status=0"
 

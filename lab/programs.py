@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -11,10 +13,61 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from lab.common import LabError
 
 SERVER = Path(__file__).resolve().parent / "preloaded.py"
+
+
+#: The exit code of a program whose end nobody was left to see.
+LOST = 256
+
+
+class Program:
+    """
+    A program that was started; it is asked as :class:`subprocess.Popen` is.
+
+    :param answers: Where its process id comes from, and how it ended.
+    """
+
+    def __init__(self, answers: socket.socket) -> None:
+        self._answers = answers
+        self._lines = answers.makefile("rb")
+        self.pid = int(self._lines.readline() or 0)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it runs."""
+        if self.returncode is None and select.select([self._answers], [], [], 0)[0]:
+            self.returncode = int(self._lines.readline() or LOST)
+            self._lines.close()
+            self._answers.close()
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """
+        Wait until it has ended, and return its exit code.
+
+        :param timeout: Seconds to wait; None for ever.
+        :raises subprocess.TimeoutExpired: It has not ended by then.
+        """
+        if self.returncode is None:
+            select.select([self._answers], [], [], timeout)
+        if (code := self.poll()) is None:
+            raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+        return code
+
+
+@functools.cache
+def of(venv: Path, library: Path | None) -> Programs:
+    """
+    Return the programs of an environment, which all of this process share.
+
+    :param venv: The environment.
+    :param library: See :class:`Programs`.
+    """
+    return Programs(venv, library)
 
 
 class Programs:
@@ -22,19 +75,23 @@ class Programs:
     Programs of one environment.
 
     :param venv: The environment.
-    :param environment: The environment variables of the interpreter, which ``/proc`` shows of each
-        program as well.
+    :param library: A folder from which kvm_clone's library is imported beforehand; None for none.
     """
 
-    def __init__(self, venv: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, venv: Path, library: Path | None) -> None:
         self._requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [venv / "bin/python", SERVER, str(theirs.fileno())],
+                [
+                    venv / "bin/python",
+                    SERVER,
+                    str(theirs.fileno()),
+                    *([library] if library else []),
+                ],
                 stdin=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 cwd="/",
-                env=dict(environment),
+                env=os.environ | {"PYTHONWARNINGS": "ignore"},
             )
 
     def run(
@@ -48,34 +105,38 @@ class Programs:
         :return: Exit code, and what it wrote to its standard output and its standard error.
         :raises subprocess.TimeoutExpired: It took longer, and was killed.
         """
-        request = {"words": list(words), "environment": dict(environment), "folder": "/"}
-        ours, theirs = socket.socketpair()
-        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors, ours:
-            with theirs, open(os.devnull, "rb") as nothing:
-                files = [theirs.fileno(), nothing.fileno(), output.fileno(), errors.fileno()]
-                socket.send_fds(self._requests, [json.dumps(request).encode()], files)
-            code = self._wait(ours, words, timeout)
+        with tempfile.TemporaryFile() as output, tempfile.TemporaryFile() as errors:
+            program = self.start(words, environment, output, errors)
+            try:
+                code = program.wait(timeout)
+            except subprocess.TimeoutExpired:
+                with suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(list(words), timeout) from None
+            if code == LOST:
+                raise LabError(f"{words[0]} was not run: the interpreter that forks it has ended")
             texts = []
             for file in (output, errors):
                 file.seek(0)
                 texts.append(file.read().decode(errors="replace"))
         return code, texts[0], texts[1]
 
-    def _wait(self, answers: socket.socket, words: Sequence[str], timeout: float) -> int:
-        with answers.makefile("r") as lines:
-            pid = lines.readline()
-            answers.settimeout(timeout)
-            try:
-                code = lines.readline()
-            except TimeoutError:
-                with suppress(ProcessLookupError):
-                    os.killpg(int(pid), signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(words), timeout) from None
-        if not code:
-            raise LabError(f"{words[0]} was not run: the interpreter that forks it has ended")
-        return int(code)
+    def start(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        output: IO[bytes],
+        errors: IO[bytes],
+    ) -> Program:
+        """
+        Start a program, and do not wait for it.
 
-    def close(self) -> None:
-        """End the interpreter; programs that still run stay."""
-        self._requests.close()
-        self._process.wait()
+        :param words: Its path and its arguments.
+        :param output: An open file for its standard output; ``errors`` likewise.
+        """
+        request = {"words": list(words), "environment": dict(environment), "folder": "/"}
+        ours, theirs = socket.socketpair()
+        with theirs, open(os.devnull, "rb") as nothing:
+            files = [theirs.fileno(), nothing.fileno(), output.fileno(), errors.fileno()]
+            socket.send_fds(self._requests, [json.dumps(request).encode()], files)
+        return Program(ours)

@@ -14,7 +14,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,8 +23,8 @@ from typing import Any
 
 import yaml
 
+from lab import programs
 from lab.common import CACHE, CHECKOUT, LabError, run, wait_until, write
-from lab.programs import Programs
 from lab.salt_processes import MARK, end_processes
 
 
@@ -61,7 +60,7 @@ class Daemon:
     name: str
     conf: Path
     log: Path
-    process: subprocess.Popen[bytes] | None = field(default=None)
+    process: subprocess.Popen[bytes] | programs.Program | None = field(default=None)
     #: What its command line begins with: the way into namespaces that it runs in.
     inside: Sequence[str] = ()
 
@@ -78,8 +77,8 @@ class SaltWorld:
     :param user: Who the master, and the commands on it, run as.
     :param master: Additional settings of the master.
     :param ports: Publish port and return port; by default free ones.
-    :param preloads: Commands are forked from a process that has imported Salt already; False where
-        it is a promise how a program starts.
+    :param preloads: Daemons and commands are forked from a process that has imported Salt already,
+        and the library of a checkout; False where it is a promise how a program starts.
     :param keysize: Bits of the keys of new minions, as ``/etc/salt/cloud`` has them; 0 for what
         kvm_clone makes by itself. A minion tests its key at each start, and under emulation that
         takes 13 s for 4096 bits.
@@ -106,8 +105,6 @@ class SaltWorld:
         self.modules = [str(path) for path in modules]
         self.user = user
         self._preloads = preloads and user == "root"
-        self._programs: Programs | None = None
-        self._starting = threading.Lock()
         self.publish_port, self.ret_port = ports or _free_ports(address, 2)
         self.conf = folder / "conf"
         self.minions: dict[str, Daemon] = {}
@@ -215,23 +212,26 @@ class SaltWorld:
 
     def close(self) -> None:
         """Stop all daemons; the folder stays (it is the lab's, or the test's)."""
-        if self._programs is not None:
-            self._programs.close()
-            self._programs = None
         end_processes(self.owner, self.folder)
         for daemon in [*self.minions.values(), self.master]:
             self.stop(daemon)
 
     def _start(self, daemon: Daemon, program: str) -> None:
         daemon.log.parent.mkdir(parents=True, exist_ok=True)
+        words = [str(self.venv / "bin" / program), "-c", str(daemon.conf), "-l", "warning"]
+        environment = self.environment(daemon.name)
         with daemon.log.with_suffix(".out").open("ab") as output:
+            # Where nothing gives processes their titles, a daemon would not be found again.
+            if self._preloads and self.venv == CACHE / "venv" and not daemon.inside:
+                daemon.process = self._programs().start(words, environment, output, output)
+                return
             daemon.process = subprocess.Popen(
-                [*daemon.inside, self.venv / "bin" / program, "-c", daemon.conf, "-l", "warning"],
+                [*daemon.inside, *words],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 cwd="/",
-                env=self.environment(daemon.name),
+                env=environment,
                 start_new_session=True,
             )
 
@@ -267,9 +267,7 @@ class SaltWorld:
         :param timeout: Seconds that it may take.
         """
         if self._preloads and command[0].startswith(str(self.venv / "bin/salt")):
-            return Answer(
-                *self._salts_programs().run(command, self.environment("command"), timeout)
-            )
+            return Answer(*self._programs().run(command, self.environment("command"), timeout))
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -282,11 +280,9 @@ class SaltWorld:
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def _salts_programs(self) -> Programs:
-        with self._starting:
-            if self._programs is None:
-                self._programs = Programs(self.venv, self.environment("command"))
-        return self._programs
+    def _programs(self) -> programs.Programs:
+        is_checkout = self.modules == [str(CHECKOUT)]
+        return programs.of(self.venv, CHECKOUT / "_utils" if is_checkout else None)
 
     def run(self, function: str, *arguments: Any, timeout: float = 600) -> Answer:
         """Run ``salt-run FUNCTION ARGUMENTS``.

@@ -114,6 +114,7 @@ def cut_off() -> Iterator[list[str]]:
         run(["nft", "delete", "table", "inet", table])
 
 
+@pytest.mark.long
 def test_clones_of_a_base_without_an_agent_become_machines_of_their_own_over_ssh(
     salt_world: SaltWorld, machines: Machines, cut_off: list[str]
 ) -> None:

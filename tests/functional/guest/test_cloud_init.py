@@ -89,6 +89,7 @@ def facts(name: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.long
 def test_a_clone_never_runs_what_its_base_was_told(
     world: World, host: LocalHost, lab: Lab, seeded: str
 ) -> None:
@@ -202,6 +203,7 @@ def served(lab: Lab, seeded: str) -> Iterator[str]:
     virsh("define", str(file))
 
 
+@pytest.mark.long
 def test_a_clone_asks_the_server_of_its_base_as_itself(
     world: World, host: LocalHost, served: str
 ) -> None:

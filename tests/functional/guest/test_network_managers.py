@@ -20,7 +20,7 @@ from saltext.kvmclone.model.request import Request, Wait
 from tests.support.debian_guests import Guest, until
 from tests.support.world import World, quick
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def said(lab: Lab, name: str, script: str) -> list[str]:
 
 
 @pytest.mark.guest
+@pytest.mark.long
 def test_two_clones_of_a_cloud_image_are_two_machines(world: World, host: LocalHost) -> None:
     image, lab, name = bootable(), world.lab, world.name("base")
     keys: dict[str, Any] = {

@@ -27,7 +27,7 @@ from saltext.kvmclone.master import enrolment, keys
 from tests.support.debian_guests import Guest, boot, mask, until
 from tests.support.hints import commands, tries
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 OLD = "it-is-the-base"
 

@@ -10,7 +10,7 @@ from saltext.kvmclone.hosts.local import LocalHost
 from tests.support.debian_guests import Guest, boot
 from tests.support.world import World, at_once
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 #: What makes a guest a machine of its own, one line each.
 IDENTITY = (
