@@ -177,9 +177,7 @@ class SaltWorld:
         write(home / "minion", _yaml(settings))
         private, public = home / "pki/minion.pem", home / "pki/minion.pub"
         if not private.exists():
-            with ExitStack() as stack:
-                stack.callback(os.umask, os.umask(0o077))
-                run(["openssl", "genrsa", "-out", private, "2048"])
+            run(["openssl", "genrsa", "-out", private, "2048"])  # for its owner alone
             run(["openssl", "rsa", "-in", private, "-pubout", "-out", public])
         if accepted:
             there = shutil.copy(public, self.folder / "pki/master/minions" / name)
