@@ -45,6 +45,7 @@ def world(lab: Lab, name: str, modules: tuple[Path, ...], over: str = "") -> Sal
         owner=lab.name,
         venv=CACHE / f"venv-{LINE}",
         modules=modules,
+        preloads=False,
         keysize=0,
     )
     made.write_cloud(

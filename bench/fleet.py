@@ -143,7 +143,7 @@ def main() -> int:
         *("destroy", "of it CPU of the runner"),
     )
     sizes = sorted(arguments.hosts)
-    with Fleet(sizes[-1], LIMITS) as fleet:
+    with Fleet(sizes[-1], LIMITS, preloads=False) as fleet:
         bench = Bench(fleet, sizes, arguments.listed)
         each = {size: bench.batch(size, arguments.clones, report) for size in sizes}
     few = min((size for size in sizes if size > 1), default=sizes[0])

@@ -15,16 +15,11 @@ BASE = "bench-base"
 
 
 @contextmanager
-def debian_world(lab: Lab, preloads: bool = True) -> Iterator[SaltWorld]:
-    """Make the base, and start a master with ``kvm01`` for the block.
-
-    :param preloads: See :class:`.SaltWorld`; False where the start of a command counts.
-    """
+def debian_world(lab: Lab) -> Iterator[SaltWorld]:
+    """Make the base, and start a master with ``kvm01`` for the block."""
     lab.debian_base(BASE)
     folder = lab.folder / "salt"
-    with SaltWorld(
-        folder, address=lab.gateway, owner=lab.name, preloads=preloads, keysize=0
-    ) as world:
+    with SaltWorld(folder, address=lab.gateway, owner=lab.name, preloads=False, keysize=0) as world:
         provider = {"driver": "libvirt", "url": "qemu:///system", "host": "kvm01"}
         world.write_cloud("providers", "kvm.conf", {"kvm": provider})
         world.add_minion("kvm01")

@@ -63,7 +63,7 @@ def main() -> int:
     )
     alone: list[float] = []
     claims: list[float] = []
-    with Lab() as lab, debian_world(lab, preloads=False) as world:
+    with Lab() as lab, debian_world(lab) as world:
         for _round in range(rounds):
             name = stocked(world)
             alone.append(seconds(partial(world.salt, name, "test.version")))

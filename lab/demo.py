@@ -71,7 +71,13 @@ class Demo(Demonstration):
             lab.debian_base(BASE)
         with self.stage("a Salt master and the host's minion"):
             salt = self.salt = stack.enter_context(
-                SaltWorld(lab.folder / "salt", address=lab.gateway, owner=lab.name, keysize=0)
+                SaltWorld(
+                    lab.folder / "salt",
+                    address=lab.gateway,
+                    owner=lab.name,
+                    preloads=False,
+                    keysize=0,
+                )
             )
             salt.add_minion(HOST)
         profile = PROFILE.format(

@@ -38,7 +38,7 @@ class FleetDemo(Demonstration):
         with self.stage("three hosts, each with libvirtd and minion, and a Salt master"):
             # One at a time on each host: emulated guests are slow, and all are on this machine.
             fleet = self.fleet = stack.enter_context(
-                Fleet(3, {"kvm_clone": {"at_once_per_host": 1}})
+                Fleet(3, {"kvm_clone": {"at_once_per_host": 1}}, preloads=False)
             )
             salt = self.salt = fleet.salt
         say(f"   {', '.join(fleet.hosts)} on {fleet.subnet}.0/24; scratch folder {fleet.folder}")

@@ -181,9 +181,12 @@ class Fleet:
 
     :param number: How many hosts.
     :param master: Additional settings of the master.
+    :param preloads: See :class:`.SaltWorld`.
     """
 
-    def __init__(self, number: int = 3, master: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, number: int = 3, master: dict[str, Any] | None = None, preloads: bool = True
+    ) -> None:
         libvirtd.require_root()
         clean()
         token = secrets.token_hex(2)
@@ -209,7 +212,7 @@ class Fleet:
         numbered = range(1, number + 1)
         self.hosts = {f"kvm{i:02}": FleetHost(self, f"kvm{i:02}", i) for i in numbered}
         try:
-            self._make(master or {})
+            self._make(master or {}, preloads)
         except BaseException:
             self.close()
             raise
@@ -224,7 +227,7 @@ class Fleet:
         """Return a host by its minion id."""
         return self.hosts[name]
 
-    def _make(self, master: dict[str, Any]) -> None:
+    def _make(self, master: dict[str, Any], preloads: bool) -> None:
         own_keys = Path("/root/.ssh")  # hosts put folders of their own over it
         if not own_keys.exists():
             own_keys.mkdir(mode=0o700)
@@ -238,7 +241,11 @@ class Fleet:
         with ThreadPoolExecutor() as pool:
             preparing = [pool.submit(host.finish) for host in self.hosts.values()]
             self._salt = SaltWorld(
-                self.shared / "salt", address=f"{self.subnet}.1", owner=self.name, master=master
+                self.shared / "salt",
+                address=f"{self.subnet}.1",
+                owner=self.name,
+                master=master,
+                preloads=preloads,
             )
             for name in self.hosts:
                 provider = {"driver": "libvirt", "url": "qemu:///system", "host": name}
