@@ -94,6 +94,11 @@ class Programs:
                 env=os.environ | {"PYTHONWARNINGS": "ignore"},
             )
 
+    @property
+    def number(self) -> int:
+        """Return the number of the socket that takes requests, for ``typed.py``."""
+        return self._requests.fileno()
+
     def run(
         self, words: Sequence[str], environment: Mapping[str, str], timeout: float
     ) -> tuple[int, str, str]:

@@ -221,7 +221,7 @@ class SaltWorld:
         with daemon.log.with_suffix(".out").open("ab") as output:
             # Where nothing gives processes their titles, a daemon would not be found again.
             if self._preloads and self.venv == CACHE / "venv" and not daemon.inside:
-                daemon.process = self._programs().start(words, environment, output, output)
+                daemon.process = self.forks().start(words, environment, output, output)
                 return
             daemon.process = subprocess.Popen(
                 [*daemon.inside, *words],
@@ -265,7 +265,7 @@ class SaltWorld:
         :param timeout: Seconds that it may take.
         """
         if self._preloads and command[0].startswith(str(self.venv / "bin/salt")):
-            return Answer(*self._programs().run(command, self.environment("command"), timeout))
+            return Answer(*self.forks().run(command, self.environment("command"), timeout))
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -278,7 +278,8 @@ class SaltWorld:
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def _programs(self) -> programs.Programs:
+    def forks(self) -> programs.Programs:
+        """Return what this world's programs are forked from."""
         is_checkout = self.modules == [str(CHECKOUT)]
         return programs.of(self.venv, CHECKOUT / "_utils" if is_checkout else None)
 

@@ -19,10 +19,16 @@ from typing import Any, TypeVar
 
 import pytest
 
+from lab import programs
 from lab.common import CHECKOUT, LIBVIRT_URI
+from lab.programs import Programs
 from lab.salt import Answer, Daemon, SaltWorld
 from saltext.kvmclone.errors import KvmCloneError
 from tests.support.world import minion_config
+
+#: The variable with the number of the socket from which :data:`TYPED` has its programs.
+FORKS = "KVMCLONE_FORKS"
+TYPED = CHECKOUT / "lab/typed.py"
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,11 +56,13 @@ class Typist:
 
     :param environment: More variables for the commands.
     :param systemctl: What carries out ``systemctl``.
+    :param forks: What Salt's programs are forked from; None where each starts by itself.
     """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
     systemctl: Callable[[str], None] | None = None
+    forks: Programs | None = None
 
     def __call__(self, hint: str, *begins: str, exits: int = 0) -> str:
         """
@@ -90,13 +98,15 @@ class Typist:
             check=False,
             timeout=300,
             env=self._environment(),
+            pass_fds=[self.forks.number] if self.forks else [],
         )
         assert done.returncode == exits, f"{command}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
         path = f"{self.folder / 'bin'}:{os.environ['PATH']}"
-        return {**os.environ, **self.environment, "PATH": path}
+        forks = {FORKS: str(self.forks.number)} if self.forks else {}
+        return {**os.environ, **self.environment, **forks, "PATH": path}
 
     def edit(self, hint: str, change: str) -> None:
         """
@@ -140,7 +150,7 @@ class Typist:
 
 def typist(folder: Path) -> Typist:
     """A shell for hints; everything that Salt writes stays below ``folder``."""
-    programs = Path(sys.executable).parent
+    venv = Path(sys.prefix)
     minion, master, bin_ = folder / "minion.d", folder / "master.d", folder / "bin"
     for one in (minion, master, bin_, master / "cache/proc"):
         one.mkdir(parents=True)
@@ -163,7 +173,7 @@ def typist(folder: Path) -> Typist:
             }
         )
     )
-    call = f'exec {programs}/salt-call -c {minion} --local --out=json -l error "$@"'
+    call = line(venv, "salt-call", f"-c {minion} --local --out=json -l error")
     # The exit code is that of the command, as it is salt's own.
     passed = '--local --id="$id" --retcode-passthrough'
     _programs(
@@ -174,11 +184,11 @@ def typist(folder: Path) -> Typist:
             "salt": f"id=$1; shift; {call.replace('--local', passed)}",
             # A host that has the minion's name.
             "ssh": 'test "$1" = -t || exec /usr/bin/ssh "$@"; shift 2; exec sh -c "$*"',
-            "salt-run": f'exec {programs}/salt-run -c {master} --out=json -l error "$@"',
-            "salt-key": f'exec {programs}/salt-key -c {master} -y "$@"',
+            "salt-run": line(venv, "salt-run", f"-c {master} --out=json -l error"),
+            "salt-key": line(venv, "salt-key", f"-c {master} -y"),
         },
     )
-    return Typist(folder)
+    return Typist(folder, forks=programs.of(venv, CHECKOUT / "_utils"))
 
 
 @dataclass(frozen=True)
@@ -217,21 +227,32 @@ def typist_of(world: SaltWorld, folder: Path, minion: str = "kvm01") -> Typist:
 
     :param minion: The one that ``salt-call`` is for, and systemd's ``salt-minion``.
     """
-    bin_, programs = folder / "bin", world.venv / "bin"
+    bin_, venv = folder / "bin", world.venv
     bin_.mkdir(parents=True)
     there = world.minions[minion]
     json_ = "--out=json -l error"
     _programs(
         bin_,
         {
-            "salt": f'exec {programs}/salt -c {world.conf} {json_} "$@"',
-            "salt-run": f'exec {programs}/salt-run -c {world.conf} {json_} "$@"',
-            "salt-key": f'exec {programs}/salt-key -c {world.conf} -y "$@"',
-            "salt-call": f'exec {programs}/salt-call -c {there.conf} {json_} "$@"',
-            "salt-cloud": f'exec {programs}/salt-cloud -c {world.conf} -y {json_} "$@"',
+            "salt": line(venv, "salt", f"-c {world.conf} {json_}"),
+            "salt-run": line(venv, "salt-run", f"-c {world.conf} {json_}"),
+            "salt-key": line(venv, "salt-key", f"-c {world.conf} -y"),
+            "salt-call": line(venv, "salt-call", f"-c {there.conf} {json_}"),
+            "salt-cloud": line(venv, "salt-cloud", f"-c {world.conf} -y {json_}"),
         },
     )
-    return Typist(folder, world.environment("command"), Units(world, minion))
+    units = Units(world, minion)
+    return Typist(folder, world.environment("command"), units, world.forks())
+
+
+def line(venv: Path, program: str, words: str) -> str:
+    """
+    A line of the shell that is a program of Salt with the words that the line is given.
+
+    :param words: Words that stand before those.
+    """
+    forked = f"${{{FORKS}:+{venv}/bin/python -IS {TYPED} ${FORKS}}}"
+    return f'exec {forked} {venv}/bin/{program} {words} "$@"'
 
 
 def _programs(folder: Path, lines: dict[str, str]) -> None:

@@ -20,6 +20,7 @@ import libvirt
 import salt.config
 import salt.loader
 
+from lab import programs
 from lab.common import CHECKOUT
 from saltext.kvmclone.hypervisor.host import Host
 from saltext.kvmclone.master import spares_make
@@ -85,11 +86,11 @@ class Master:
 
     def typist(self) -> Typist:
         """A shell on this master; what it types sees the test driver without any spare."""
-        programs, conf = Path(sys.executable).parent, self.folder
-        lines = {"salt-run": f'exec {programs}/salt-run -c {conf} --out=json -l error "$@"'}
+        conf, venv = self.folder, Path(sys.prefix)
+        words = f"-c {conf} --out=json -l error"
         (conf / "bin").mkdir()
-        hints._programs(conf / "bin", lines)
-        return Typist(conf)
+        hints._programs(conf / "bin", {"salt-run": hints.line(venv, "salt-run", words)})
+        return Typist(conf, forks=programs.of(venv, CHECKOUT / "_utils"))
 
     def fleet(self) -> Fleet:
         return Fleet(self.opts, lambda *_: None)
