@@ -18,7 +18,7 @@ from tests.e2e.conftest import BASE, Machines
 from tests.support import installs
 from tests.support.reactor_world import ask, ending, idle, master_config
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 POLICY = {
     "allow": [

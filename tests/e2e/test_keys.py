@@ -269,6 +269,7 @@ def knocks(lab: Lab, salt_world: SaltWorld) -> None:
     lab.debian_base("e2e-knocks", agent=False, change=change)
 
 
+@pytest.mark.long
 def test_a_base_whose_own_minion_knocks_first_under_the_new_name_leaves_no_key_of_its_own(
     lab: Lab, salt_world: SaltWorld, knocks: None, nothing_left: None
 ) -> None:

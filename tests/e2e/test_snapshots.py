@@ -10,7 +10,7 @@ from lab.lab import Lab
 from lab.salt import SaltWorld
 from tests.e2e.conftest import Machines, in_guest
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 NAME = "e2e-back"
 

@@ -15,7 +15,7 @@ from lab.salt import SaltWorld
 from tests.e2e.conftest import BASE, Machines
 from tests.support.hints import error_of
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 #: What docs/spares.md gives to keep commands off spares, and to mean them alone.
 OTHERS, SPARES = "* and not G@kvm_clone_spare:*", "G@kvm_clone_spare:*"

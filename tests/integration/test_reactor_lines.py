@@ -18,6 +18,7 @@ from tests.support.reactor_world import (
 )
 
 
+@pytest.mark.long
 @pytest.mark.guest
 @pytest.mark.parametrize("line", ["3007", "3006"])
 def test_a_minion_asks_and_gets_its_machine_on(lab: Lab, line: str) -> None:

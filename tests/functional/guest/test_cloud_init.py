@@ -28,7 +28,7 @@ from tests.support.seeds import (
 )
 from tests.support.world import World, quick
 
-pytestmark = pytest.mark.guest
+pytestmark = [pytest.mark.guest, pytest.mark.long]
 
 GIB = 2**30
 OFF = "power_state: {mode: poweroff, delay: now, timeout: 5}\n"
@@ -89,7 +89,6 @@ def facts(name: str) -> dict[str, str]:
     }
 
 
-@pytest.mark.long
 def test_a_clone_never_runs_what_its_base_was_told(
     world: World, host: LocalHost, lab: Lab, seeded: str
 ) -> None:
@@ -203,7 +202,6 @@ def served(lab: Lab, seeded: str) -> Iterator[str]:
     virsh("define", str(file))
 
 
-@pytest.mark.long
 def test_a_clone_asks_the_server_of_its_base_as_itself(
     world: World, host: LocalHost, served: str
 ) -> None:
