@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import os
 import select
 import signal
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import IO
 
 from lab.common import LabError
+from lab.typed import request
 
 SERVER = Path(__file__).resolve().parent / "preloaded.py"
-
 
 #: The exit code of a program whose end nobody was left to see.
 LOST = 256
@@ -139,9 +138,6 @@ class Programs:
         :param words: Its path and its arguments.
         :param output: An open file for its standard output; ``errors`` likewise.
         """
-        request = {"words": list(words), "environment": dict(environment), "folder": "/"}
-        ours, theirs = socket.socketpair()
-        with theirs, open(os.devnull, "rb") as nothing:
-            files = [theirs.fileno(), nothing.fileno(), output.fileno(), errors.fileno()]
-            socket.send_fds(self._requests, [json.dumps(request).encode()], files)
-        return Program(ours)
+        with open(os.devnull, "rb") as nothing:
+            streams = [nothing.fileno(), output.fileno(), errors.fileno()]
+            return Program(request(self._requests, words, environment, "/", streams))

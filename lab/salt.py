@@ -220,8 +220,8 @@ class SaltWorld:
         environment = self.environment(daemon.name)
         with daemon.log.with_suffix(".out").open("ab") as output:
             # Where nothing gives processes their titles, a daemon would not be found again.
-            if self._preloads and self.venv == CACHE / "venv" and not daemon.inside:
-                daemon.process = self.forks().start(words, environment, output, output)
+            if self.forks and self.venv == CACHE / "venv" and not daemon.inside:
+                daemon.process = self.forks.start(words, environment, output, output)
                 return
             daemon.process = subprocess.Popen(
                 [*daemon.inside, *words],
@@ -264,8 +264,8 @@ class SaltWorld:
 
         :param timeout: Seconds that it may take.
         """
-        if self._preloads and command[0].startswith(str(self.venv / "bin/salt")):
-            return Answer(*self.forks().run(command, self.environment("command"), timeout))
+        if self.forks and command[0].startswith(str(self.venv / "bin/salt")):
+            return Answer(*self.forks.run(command, self.environment("command"), timeout))
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
@@ -278,8 +278,11 @@ class SaltWorld:
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
-    def forks(self) -> programs.Programs:
-        """Return what this world's programs are forked from."""
+    @property
+    def forks(self) -> programs.Programs | None:
+        """Return what this world's programs are forked from; None where each starts by itself."""
+        if not self._preloads:
+            return None
         is_checkout = self.modules == [str(CHECKOUT)]
         return programs.of(self.venv, CHECKOUT / "_utils" if is_checkout else None)
 

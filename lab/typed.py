@@ -12,6 +12,28 @@ import json
 import os
 import socket
 import sys
+from collections.abc import Mapping, Sequence
+
+
+def request(
+    requests: socket.socket,
+    words: Sequence[str],
+    environment: Mapping[str, str],
+    folder: str,
+    streams: Sequence[int],
+) -> socket.socket:
+    """
+    Ask the interpreter for a program; return the socket with its process id and its exit code.
+
+    :param requests: The socket of that interpreter.
+    :param words: The program's path and its arguments.
+    :param streams: The numbers of its standard input, output and error.
+    """
+    message = {"words": list(words), "environment": dict(environment), "folder": folder}
+    ours, theirs = socket.socketpair()
+    with theirs:
+        socket.send_fds(requests, [json.dumps(message).encode()], [theirs.fileno(), *streams])
+    return ours
 
 
 def main(number: int, words: list[str]) -> int:
@@ -20,11 +42,8 @@ def main(number: int, words: list[str]) -> int:
         requests = socket.socket(fileno=number)
     except OSError:  # somebody passed the words on without the socket
         os.execv(words[0], words)
-    request = {"words": words, "environment": dict(os.environ), "folder": os.getcwd()}
-    ours, theirs = socket.socketpair()
-    with theirs:
-        socket.send_fds(requests, [json.dumps(request).encode()], [theirs.fileno(), 0, 1, 2])
-    with ours.makefile() as lines:
+    answers = request(requests, words, os.environ, os.getcwd(), [0, 1, 2])
+    with answers, answers.makefile() as lines:
         lines.readline()  # its process id
         return int(lines.readline() or 1)
 

@@ -242,7 +242,7 @@ def typist_of(world: SaltWorld, folder: Path, minion: str = "kvm01") -> Typist:
         },
     )
     units = Units(world, minion)
-    return Typist(folder, world.environment("command"), units, world.forks())
+    return Typist(folder, world.environment("command"), units, world.forks)
 
 
 def line(venv: Path, program: str, words: str) -> str:
